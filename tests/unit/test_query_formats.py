@@ -1,6 +1,8 @@
 """How times and numbers are written. The texts are what Java's DateTimeFormatter and DecimalFormat write."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rollup_operator.query.errors import SearchRefused
 from rollup_operator.query.times.formats import date_printer, interval_text, iso, number_printer
@@ -34,6 +36,17 @@ MOMENT = 1_494_720_000_123  # 2017-05-14T00:00:00.123Z, a Sunday
 )
 def test_a_time_is_written_as_java_writes_it(pattern: str | None, zone: str, text: str) -> None:
     assert date_printer(pattern, zone)(MOMENT) == text
+
+
+@given(ms=st.integers(-62_135_596_800_000, 253_402_300_799_999) | st.floats(-1e13, 1e13))
+def test_the_usual_way_to_write_a_time_is_that_of_its_pattern(ms: float) -> None:
+    assert date_printer(None, "UTC")(ms) == date_printer("yyyy-MM-dd'T'HH:mm:ss.SSS'Z'", "UTC")(ms)
+
+
+@pytest.mark.parametrize("ms", [1e15, -1e15])
+def test_a_time_that_no_calendar_has_is_refused(ms: float) -> None:
+    with pytest.raises(SearchRefused, match="cannot be written"):
+        date_printer(None, "UTC")(ms)
 
 
 @pytest.mark.parametrize("pattern", ["yyyy 'open", "n", "BBB", "x" * 300, "YYYY-ww"])

@@ -12,10 +12,11 @@ from rollup_operator.query.aggregations import (
     RangesAggregation,
     TermsAggregation,
 )
+from rollup_operator.query.answering.heads import head_of
 from rollup_operator.query.answering.merge import merge
 from rollup_operator.query.answering.pipelines import add_pipelines
 from rollup_operator.query.answering.results import Bucket, BucketAllowance, Measured, Result, Series, at_once_of
-from rollup_operator.query.answering.tree import Tree, edge_printer
+from rollup_operator.query.answering.tree import Tree
 from rollup_operator.query.planning.planner import SearchPlan
 from rollup_operator.query.times.dates import java_number
 from rollup_operator.stores.search import Partials, Row
@@ -78,20 +79,22 @@ def _named(results: Mapping[str, Result], style: Style) -> Work[dict[str, Any]]:
 
 def _measures(results: Mapping[str, Result], style: Style) -> dict[str, Any]:
     """Return the results of a bucket that has no buckets within."""
-    found = [(name, result) for name, result in results.items() if isinstance(result, Measured)]
-    return {f"{m.type_name}#{name}" if style.typed_keys else name: m.to_json() for name, m in found}
+    return {
+        f"{result.type_name}#{name}" if style.typed_keys else name: result.to_json()
+        for name, result in results.items()
+        if isinstance(result, Measured)
+    }
 
 
 def _series(series: Series, style: Style) -> Work[dict[str, Any]]:
     a, buckets = series.aggregation, series.buckets
     out: dict[str, Any] = {} if a.meta is None else {"meta": a.meta}
     written: list[dict[str, Any]] = []
-    plain, at_once = not series.shape.subs, at_once_of(a.subs)
+    plain, at_once, head = not series.shape.subs, at_once_of(a.subs), head_of(series)
     for place, bucket in enumerate(buckets, 1):
-        if plain:
-            written.append(_head(series, bucket) | _measures(bucket.results, style))
-        else:
-            written.append(_head(series, bucket) | (yield from _named(bucket.results, style)))
+        out_of = head(bucket)
+        out_of |= _measures(bucket.results, style) if plain else (yield from _named(bucket.results, style))
+        written.append(out_of)
         bucket.results = {}
         if place % at_once == 0:
             yield
@@ -111,33 +114,6 @@ def _series(series: Series, style: Style) -> Work[dict[str, Any]]:
 
 def _keyed(bucket: Bucket) -> str:
     return bucket.text if bucket.text is not None else java_number(float(bucket.key))
-
-
-def _head(series: Series, bucket: Bucket) -> dict[str, Any]:
-    """Return what a bucket says of itself."""
-    count = {"doc_count": bucket.count}
-    match series.aggregation.kind:
-        case FiltersAggregation():
-            return count
-        case RangesAggregation() as k:
-            _, low, high = series.shape.ranges[int(bucket.key)]
-            out: dict[str, Any] = {} if k.keyed else {"key": bucket.text}
-            dates = k.of_dates or series.shape.kind == "date"
-            write = edge_printer(series.shape, k) if dates or k.format is not None else None
-            for name, edge in (("from", low), ("to", high)):
-                if edge is not None:
-                    out[name] = float(edge)
-                    if write is not None:
-                        out[f"{name}_as_string"] = write(edge)
-            return out | count
-        case TermsAggregation(shows_error=True):
-            return {**_key(bucket), **count, "doc_count_error_upper_bound": 0}
-        case _:
-            return _key(bucket) | count
-
-
-def _key(bucket: Bucket) -> dict[str, Any]:
-    return ({} if bucket.text is None else {"key_as_string": bucket.text}) | {"key": bucket.key}
 
 
 def _type(series: Series) -> str:

@@ -37,12 +37,10 @@ def _add(to: LevelBuckets, part: LevelBuckets | None, functions: Sequence[str]) 
         return
     rows, at_once = to.rows, max(1, _AT_ONCE // (2 + len(functions)))
     for i, (keys, row) in enumerate(part.rows.items(), 1):
-        known = rows.get(keys)
-        if known is None:
-            rows[keys] = Row(row.count, row.numbers)
+        if (known := rows.get(keys)) is None:
+            rows[keys] = row
         else:
-            known.count += row.count
-            known.numbers = tuple(map(_sum, functions, known.numbers, row.numbers))
+            rows[keys] = Row(known.count + row.count, tuple(map(_sum, functions, known.numbers, row.numbers)))
         if i % at_once == 0:
             yield
     for keys, left_out in part.left_out.items():

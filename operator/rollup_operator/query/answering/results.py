@@ -38,7 +38,9 @@ class Measured:
             if math.isfinite(self.values[name]):
                 assert self.printer is not None
                 out[f"{name}_as_string"] = self.printer(self.values[name])
-        return out | dict(self.more)
+        if self.more:
+            out.update(self.more)
+        return out
 
 
 @dataclass(slots=True)

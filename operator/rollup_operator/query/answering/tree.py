@@ -1,8 +1,9 @@
 """Builds the tree of buckets that a request asked for of what was found: filled, ordered and cut to size. Pure."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rollup_operator.concurrency.portions import Work, sorted_by
 from rollup_operator.query.aggregations import (
@@ -40,6 +41,8 @@ class _MetricPlaces:
 
     of_functions: tuple[tuple[str, int], ...]
     printer: Callable[[float], str] | None
+    value: Callable[[Row], float | int] | None
+    """Reads a metric that is one number, where nothing stands for a missing value; None: there is more to it."""
 
     @classmethod
     def of(
@@ -47,12 +50,39 @@ class _MetricPlaces:
     ) -> "_MetricPlaces":
         """Find them among the numbers of a level."""
         places = {number: i for i, number in enumerate(numbers)}
-        return cls(tuple((n.function, places[n]) for n in numbers_of(k) if n in places), printer)
+        of_functions = tuple((n.function, places[n]) for n in numbers_of(k) if n in places)
+        is_plain = k.missing is None and k.kind != "stats"
+        return cls(of_functions, printer, _reader(k.kind, dict(of_functions)) if is_plain else None)
 
     def states(self, row: Row) -> dict[str, float | int | None]:
         """Return those of a row; of one of nothing there are none."""
         found = row.numbers
         return {function: found[i] for function, i in self.of_functions} if found else {}
+
+
+def _reader(kind: str, places: Mapping[str, int]) -> Callable[[Row], float | int]:
+    """Return what reads a metric of one number, given where its parts stand in a row."""
+    if kind == "avg":
+        total, of = places.get("sum"), places.get("count")
+
+        def average(row: Row) -> float:
+            found = row.numbers
+            count = found[of] if found and of is not None else None
+            if not count:
+                return math.nan
+            return (0.0 if total is None else found[total] or 0.0) / int(count)
+
+        return average
+    if kind == "value_count":
+        counts = places.get("count")
+        return lambda row: int(row.numbers[counts] or 0) if counts is not None and row.numbers else 0
+    place, of_none = places.get(kind), {"min": math.inf, "max": -math.inf}.get(kind, 0.0)
+
+    def number(row: Row) -> float:
+        found = row.numbers[place] if place is not None and row.numbers else None
+        return of_none if found is None else float(found)
+
+    return number
 
 
 @dataclass(frozen=True)
@@ -221,14 +251,16 @@ class Tree:
         self, shape: Shape, rows: Sequence[Keyed], order: Sequence[Order], path: Path, keys: Keys
     ) -> Work[list[Keyed]]:
         """Return the rows by each order, ties by key. What has no value comes last, whichever way."""
-        values: list[Callable[[Keyed], tuple[bool, float | int]]] = []
+        values: list[Callable[[Keyed], object]] = []
         backwards = False
         for o in order:
             if o.path in ("_key", "_term"):  # which are all unlike each other: no other order counts after it
                 backwards = not o.ascending
                 break
-            value = _count if o.path == "_count" else self._order_value(shape, o.path, path, keys)
-            values.append(_no_value_last(value, o.ascending))
+            if o.path == "_count":
+                values.append(_count if o.ascending else _count_backwards)
+            else:
+                values.append(_no_value_last(self._order_value(shape, o.path, path, keys), o.ascending))
         few = len(rows) <= _FEW
         found = sorted(rows, key=_key_of) if few else (yield from sorted_by(rows, _key_of))
         if backwards:
@@ -236,9 +268,10 @@ class Tree:
         if not values:
             return found
 
-        def orders(row: Keyed) -> list[tuple[bool, float | int]]:
+        def orders_of(row: Keyed) -> Any:
             return [value(row) for value in values]
 
+        orders: Callable[[Keyed], Any] = values[0] if len(values) == 1 else orders_of
         return sorted(found, key=orders) if few else (yield from sorted_by(found, orders))
 
     def _order_value(self, shape: Shape, order: str, path: Path, keys: Keys) -> Callable[[Keyed], float | int]:
@@ -289,6 +322,11 @@ class Tree:
         """Return a metric of a bucket."""
         if (places := self._places.get(id(a))) is None:
             places = self._places[id(a)] = _MetricPlaces.of(k, numbers, self._printer(k))
+        if places.value is not None:
+            value = places.value(row)
+            if k.kind == "value_count":
+                return Measured(k.kind, {"value": value}, meta=a.meta)
+            return Measured(k.kind, {"value": value}, places.printer, ("value",), meta=a.meta)
         states = places.states(row)
         count = int(states.get("count") or 0)
         total, low, high = states.get("sum") or 0.0, states.get("min"), states.get("max")
@@ -344,6 +382,10 @@ def _key_of(row: Keyed) -> Key:
 
 def _count(row: Keyed) -> int:
     return row[1].count
+
+
+def _count_backwards(row: Keyed) -> int:
+    return -row[1].count
 
 
 def _is_single(a: Aggregation) -> bool:

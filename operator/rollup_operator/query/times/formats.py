@@ -18,13 +18,14 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_ISO = "yyyy-MM-dd'T'HH:mm:ss.SSSXXX"
 
 _NAMED = {
-    "date_optional_time": "yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
-    "date_optional_time_nanos": "yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
-    "date_time": "yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+    "date_optional_time": _ISO,
+    "date_optional_time_nanos": _ISO,
+    "date_time": _ISO,
     "date_time_no_millis": "yyyy-MM-dd'T'HH:mm:ssXXX",
-    "iso8601": "yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+    "iso8601": _ISO,
     "date": "yyyy-MM-dd",
     "year_month_day": "yyyy-MM-dd",
     "year_month": "yyyy-MM",
@@ -67,14 +68,20 @@ def date_printer(format: str | None, zone: str) -> Callable[[float], str]:  # th
         return lambda ms: str(int(ms))
     if pattern == "epoch_second":
         return _epoch_second
-    pieces = _pieces(_NAMED.get(pattern.removeprefix("strict_"), pattern))
-    clock = _zone(zone)
+    written = _NAMED.get(pattern.removeprefix("strict_"), pattern)
+    pieces, clock = _pieces(written), _zone(zone)
 
-    def print_date(ms: float) -> str:
+    def read(ms: float) -> datetime:
         try:
-            at = (_EPOCH + timedelta(milliseconds=ms)).astimezone(clock)
+            return (_EPOCH + timedelta(milliseconds=ms)).astimezone(clock)
         except OverflowError as e:
             raise SearchRefused(f"the time [{ms}] cannot be written as [{pattern}]") from e
+
+    if written == _ISO and clock is UTC:  # most times of an answer are written like this, and here at once
+        return lambda ms: f"{read(ms).isoformat(timespec='milliseconds')[:-6]}Z"
+
+    def print_date(ms: float) -> str:
+        at = read(ms)
         return "".join([p if isinstance(p, str) else p(at) for p in pieces])
 
     return print_date
