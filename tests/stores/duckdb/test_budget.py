@@ -1,13 +1,14 @@
 """How what all open databases may take together is divided among them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from rollup_operator.rollup.bounds import Span
 from rollup_operator.stores.duckdb import Budget
+from rollup_operator.stores.duckdb.database import lingering
 from rollup_operator.stores.duckdb.database.budget import LEAST_MEMORY, Heads, Share, _processors
 from rollup_operator.stores.duckdb.database.database import Lane
 from support.embedded import Embedded, agree, config, spec, truth
@@ -22,13 +23,17 @@ class Known:
     def __init__(self, budget: Budget, namespace: str, volume: int = 4000) -> None:
         self.can = True
         self.asked = 0
-        self.share = budget.enter(self, namespace, volume, self.use)
+        self.share = budget.enter(self, namespace, volume)
+        budget.opened(self)
 
-    def use(self, share: Share) -> bool:
+    def keep_to(self, share: Share) -> bool:
         self.asked += 1
         if self.can:
             self.share = share
         return self.can
+
+    def later(self, work: Callable[[], None]) -> None:
+        work()
 
     @property
     def beyond(self) -> int:
@@ -67,6 +72,27 @@ def test_what_there_is_is_divided_among_namespaces_and_then_among_their_database
     assert b.beyond == BEYOND * 3 // 4
 
 
+def test_a_database_that_is_open_and_not_used_takes_nothing_from_those_that_are() -> None:
+    budget = Budget(MEMORY, threads=8)
+    used, *others = [Known(budget, namespace) for namespace in ("a", "b", "c", "a")]
+    for other in others:
+        budget.rest(other)
+    settled(budget, [used, *others])
+    assert (used.beyond, used.share.threads) == (BEYOND * 3 // 4, 8)
+    assert [(other.beyond, other.share.threads) for other in others] == [(0, 1)] * 3
+    budget.wake(others[0])
+    settled(budget, [used, *others])
+    assert all(BEYOND / 3 < each.beyond <= BEYOND / 2 for each in (used, others[0]))
+    assert used.share.threads == others[0].share.threads == 4
+    for resting in (used, others[0]):
+        before = resting.share
+        budget.rest(resting)
+    assert others[0].share == before, "nobody else could use it"
+    for each in (used, *others):
+        budget.leave(each)
+    assert budget._open == {}
+
+
 def test_a_quarter_of_the_volume_is_for_what_is_spilled() -> None:
     assert 400 < Known(Budget(MEMORY), "a", 4000).share.spill <= 1000
 
@@ -82,6 +108,8 @@ def test_who_can_give_nothing_back_leaves_something_to_each_that_comes() -> None
     known[0].can = True
     settled(budget, known)
     assert known[0].beyond == BEYOND // 8
+    for each in known:  # nobody is asked again after this test
+        budget.leave(each)
 
 
 async def test_a_database_that_cannot_give_memory_back_is_asked_again() -> None:
@@ -140,6 +168,84 @@ async def test_a_database_keeps_to_its_share_while_it_is_open(tmp_path: Path) ->
     await asyncio.to_thread(two.base.close_if_idle)
     await asyncio.sleep(0)
     assert (budget.places.taken, budget._open) == (0, {})
+
+
+LONG = "SELECT sum(sin(i + n) * cos(i - n)) FROM _scratch.many, range(1000) r(n)"
+"""Some minutes."""
+
+
+async def test_nobody_waits_until_a_statement_of_another_ends(tmp_path: Path) -> None:
+    """Also not for its threads, which become fewer meanwhile."""
+    budget = Budget(1 << 30, threads=4)
+    one, two = Embedded(tmp_path, budget=budget), Embedded(tmp_path, budget=budget, database="two.duckdb")
+    busy, watching = await one.base.lane(), await one.base.lane()
+
+    def fill(lane: Lane) -> None:
+        lane.execute("CREATE TABLE _scratch.many AS SELECT i FROM range(2000000) t(i)")
+
+    def threads(lane: Lane) -> object:
+        return lane.execute("SELECT current_setting('threads')")[0][0]
+
+    await busy.run("filling", fill, interruptible=True)
+    assert threads(watching) == 4
+    task = asyncio.ensure_future(busy.run("reading", lambda lane: lane.execute(LONG), interruptible=True))
+    await until(lambda: busy.doing is not None and busy._busy.locked())
+    await asyncio.sleep(0.2)  # until its threads are at work, of which nobody tells
+    try:
+        for _ in range(2):
+            async with asyncio.timeout(20):
+                lane = await two.base.lane()
+                await until(lambda: threads(watching) == 2)
+                await asyncio.to_thread(two.base.leave, lane)
+                await asyncio.to_thread(two.base.close_if_idle)
+                await until(lambda: threads(watching) == 4)
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    for lane in (busy, watching):
+        await asyncio.to_thread(one.base.leave, lane)
+    await asyncio.to_thread(one.base.close_if_idle)
+    assert (one.base.is_open, budget._open) == (False, {})
+
+
+async def test_a_file_that_stays_open_for_the_next_search_leaves_its_share_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lingering, "SEARCHED_S", 1e6)
+    budget = Budget(1 << 30, threads=8)
+    searched, used = (Embedded(tmp_path, budget=budget, database=f"{name}.duckdb") for name in ("one", "two"))
+    lane = await searched.base.lane()
+    await asyncio.to_thread(searched.base.leave, lane)
+    stores = searched.store(), used.store()
+    await stores[0].tiers(["out"])
+    lane = await used.base.lane()
+    whole = ("416.0 MiB", 8)
+
+    def has(lane: Lane, share: tuple[str, int]) -> Callable[[], bool]:
+        ask = "SELECT current_setting('memory_limit'), current_setting('threads')"
+        return lambda: lane.execute(ask) == [share]
+
+    try:
+        assert searched.base.is_open
+        await until(has(lane, whole))
+        again = await searched.base.lane()
+        await until(has(lane, ("288.0 MiB", 4)))
+        await until(lambda: again.execute("SELECT current_setting('threads')") == [(4,)])
+        await asyncio.to_thread(searched.base.leave, again, searched=True)
+        await until(has(lane, whole))
+        assert searched.base.is_open
+        await asyncio.to_thread(used.base.leave, lane)
+    finally:  # else this process does not end
+        for store in stores:
+            await store.close()
+    assert budget._open == {}
+
+
+async def until(so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not so():  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.01)
 
 
 async def test_who_finds_no_place_waits_until_another_database_is_closed(tmp_path: Path) -> None:

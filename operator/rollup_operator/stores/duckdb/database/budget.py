@@ -4,9 +4,10 @@
     | a/1 | a/2 | b/1 |  free   |---- a/1 ----|---- a/2 ----|------ b/1 ------| free |
 
 Each open database has a place, and LEAST_MEMORY with it. The namespaces share the rest in equal parts, and the
-databases of a namespace share its part. But DuckDB gives back nothing that a statement uses. So no namespace has more
-than `_GENEROSITY` times what is still free, and a namespace that holds more than its share is asked for the excess
-again and again.
+databases of a namespace share its part. A database that is open although nobody uses it has its place alone, while
+others are used. But DuckDB gives back nothing that a statement uses. So no namespace has more than `_GENEROSITY` times
+what is still free, and a namespace that holds more than its share is asked for the excess again and again. Whoever
+opens or closes a database does not wait until others keep to their new shares.
 """
 
 import os
@@ -14,9 +15,11 @@ import resource
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.duckdb.database.inspection import Inspections
@@ -51,18 +54,37 @@ class Share:
         }
 
 
-Use = Callable[[Share], bool]
-"""Makes a database keep to a share. False: it cannot yet, and keeps its old share. Never waits."""
+class Sharer(Protocol):
+    """A database, as the budget sees it."""
+
+    def keep_to(self, share: Share) -> bool:
+        """Keep to a share. False: it cannot yet, and keeps its old share. May wait for what it does."""
+        ...
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do some work in a thread that may wait."""
+        ...
 
 
-@dataclass
+@dataclass(eq=False)
 class _Open:
     """An open database."""
 
+    sharer: Sharer
     namespace: str
     volume: int
-    use: Use
     share: Share
+    """To which it keeps."""
+    wanted: Share
+    """To which it keeps soon."""
+    rests: bool = False
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held while it is asked to keep to another share."""
+
+    @property
+    def memory(self) -> int:
+        """The most that it may take now."""
+        return max(self.share.memory, self.wanted.memory)
 
 
 class Heads:
@@ -120,26 +142,49 @@ class Budget:
         """Bytes for what files say of their columns, which DuckDB's own limit leaves out."""
         self._heads = Shares(self.most_heads, generosity=_GENEROSITY)
         self._files = Shares(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
-        self._open: dict[Hashable, _Open] = {}
+        self._open: dict[Sharer, _Open] = {}
         self._lock = threading.Lock()
         self._again: threading.Timer | None = None
 
-    def enter(self, database: Hashable, namespace: str, volume: int, use: Use) -> Share:
+    def enter(self, database: Sharer, namespace: str, volume: int) -> Share:
         """Count a database that is about to be opened, on a volume of that many bytes, and return its share.
 
-        `use` is called with each other that follows.
+        It is asked to keep to each other that follows, and is told so again by `opened`.
         """
         with self._lock:
-            opened = self._open[database] = _Open(namespace, volume, use, Share(LEAST_MEMORY, 1, 0))
-            opened.share = self._grown(opened, *self._fair(opened))
-            self._divide()
-            return opened.share
+            least = Share(LEAST_MEMORY, 1, 0)
+            new = self._open[database] = _Open(database, namespace, volume, least, least)
+            new.share = new.wanted = share = self._grown(new, self._fair(new, self._used()), self._taken())
+        self._divide()
+        return share
 
-    def leave(self, database: Hashable) -> None:
-        """Stop counting the database."""
+    def opened(self, database: Sharer) -> None:
+        """Have it keep to its share, which may be another one than that with which it was opened."""
+        this = self._open[database]
+        with this.turn:
+            database.keep_to(this.share)
+        self._keep(this)
+
+    def rest(self, database: Sharer) -> None:
+        """Take in that nobody uses it now, although it stays open. Does not wait."""
+        self._open[database].rests = True
+        self._divide()
+
+    def wake(self, database: Sharer) -> None:
+        """Count it as used again, and have it keep to its share."""
+        this = self._open[database]
         with self._lock:
-            del self._open[database]
-            self._divide()
+            this.rests = False
+            this.wanted = self._grown(this, self._fair(this, self._used()), self._taken())
+        self._keep(this)
+
+    def leave(self, database: Sharer) -> None:
+        """Stop counting the database, which then keeps to whatever share it has."""
+        with self._lock:
+            this = self._open.pop(database)
+        with this.turn:  # it is asked nothing any more
+            pass
+        self._divide()
 
     def take_file(self, namespace: str) -> bool:
         """Count a file that is about to stay open. False: too many of the namespace are."""
@@ -161,50 +206,70 @@ class Budget:
         with self._lock:
             self._heads.add(namespace, -amount)
 
-    def _fair(self, opened: _Open) -> tuple[int, int]:
-        """Return a database's share of memory and threads."""
-        here = Counter(each.namespace for each in self._open.values())
-        part = len(here) * here[opened.namespace]
+    def _fair(self, this: _Open, used: Counter[str]) -> tuple[int, int]:
+        """Return a database's share of memory and threads, if so many databases of each namespace are in use."""
+        if this.rests:  # and keeps what nobody else could use
+            return (LEAST_MEMORY, 1) if used else (this.wanted.memory, this.wanted.threads)
+        part = len(used) * used[this.namespace]
         return LEAST_MEMORY + self._beyond // part, max(1, self.threads // part)
 
-    def _grown(self, opened: _Open, memory: int, threads: int) -> Share:
+    def _used(self) -> Counter[str]:
+        return Counter(each.namespace for each in self._open.values() if not each.rests)
+
+    def _taken(self) -> Counter[str]:
+        """Return what each namespace may take now beyond the memory of its places."""
         taken: Counter[str] = Counter()
         for each in self._open.values():
-            taken[each.namespace] += each.share.memory - LEAST_MEMORY
-        more = (_GENEROSITY * (self._beyond - taken.total()) - taken[opened.namespace]) // (_GENEROSITY + 1)
-        return self._with(opened, min(memory, opened.share.memory + max(0, more)), threads)
+            taken[each.namespace] += each.memory - LEAST_MEMORY
+        return taken
 
-    def _with(self, opened: _Open, memory: int, threads: int) -> Share:
-        return Share(memory, threads, (self.spill or opened.volume // 4) * memory // max(memory, self.memory))
+    def _grown(self, this: _Open, fair: tuple[int, int], taken: Counter[str]) -> Share:
+        more = (_GENEROSITY * (self._beyond - taken.total()) - taken[this.namespace]) // (_GENEROSITY + 1)
+        return self._with(this, min(fair[0], this.memory + max(0, more)), fair[1])
+
+    def _with(self, this: _Open, memory: int, threads: int) -> Share:
+        return Share(memory, threads, (self.spill or this.volume // 4) * memory // max(memory, self.memory))
 
     def _divide(self) -> None:
-        """Take from databases that have more than their share, then give to the others."""
-        kept = True
-        for opened in self._open.values():
-            memory, threads = self._fair(opened)
-            if opened.share.memory > memory:
-                kept &= self._give(opened, self._with(opened, memory, threads))
-        for opened in self._open.values():
-            memory, threads = self._fair(opened)
-            if opened.share.memory <= memory:
-                kept &= self._give(opened, self._grown(opened, memory, threads))
-        if not kept and self._again is None:
-            self._again = threading.Timer(_AGAIN_S, self._divide_again)
-            self._again.daemon = True
-            self._again.start()
+        """Take from databases that have more than their share, and give to the others. Waits for none of them."""
+        asked = []
+        with self._lock:
+            used, taken = self._used(), self._taken()
+            for more in False, True:
+                for this in self._open.values():
+                    fair = self._fair(this, used)
+                    if (this.wanted.memory <= fair[0]) is not more:
+                        continue
+                    share = self._grown(this, fair, taken) if more else self._with(this, *fair)
+                    if share != this.wanted:
+                        taken[this.namespace] -= this.memory
+                        this.wanted = share
+                        taken[this.namespace] += this.memory
+                        asked.append(this)
+        for this in asked:
+            this.sharer.later(partial(self._keep, this))
 
-    @staticmethod
-    def _give(opened: _Open, share: Share) -> bool:
-        if share != opened.share:
-            if not opened.use(share):
-                return False
-            opened.share = share
-        return True
+    def _keep(self, this: _Open) -> None:
+        """Have a database keep to the share that it is to. May wait for what it does."""
+        with this.turn:
+            while (share := this.wanted) != this.share and self._open.get(this.sharer) is this:
+                kept = this.sharer.keep_to(share)
+                with self._lock:
+                    if kept:
+                        this.share = share
+                        continue
+                    this.wanted = this.share
+                    if self._again is None:
+                        self._again = threading.Timer(_AGAIN_S, self._divide_again)
+                        self._again.daemon = True
+                        self._again.start()
+                    return
+        self._divide()
 
     def _divide_again(self) -> None:
         with self._lock:
             self._again = None
-            self._divide()
+        self._divide()
 
 
 def _processors(root: Path = Path("/sys/fs/cgroup")) -> int:

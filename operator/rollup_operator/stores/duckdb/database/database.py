@@ -17,7 +17,6 @@ from weakref import WeakValueDictionary
 import duckdb
 from duckdb import DuckDBPyConnection as Connection
 
-from rollup_operator.sharing.shares import Held
 from rollup_operator.stores.duckdb.database import reserve, threads
 from rollup_operator.stores.duckdb.database.budget import Budget, Heads, Share
 from rollup_operator.stores.duckdb.database.folders import Folders
@@ -31,6 +30,7 @@ from rollup_operator.stores.duckdb.database.opening import (
     part_prefix,
     volume_of,
 )
+from rollup_operator.stores.duckdb.database.places import DatabasePlace
 from rollup_operator.stores.duckdb.database.takeover import Takeover
 from rollup_operator.stores.errors import SourceNotFound, StoreUnavailable, VolumeFull
 
@@ -269,11 +269,7 @@ class Database:
         self._entrance = threads.pool("duckdb-opening")
         """For those who wait until the file is open: however many they are, who leaves finds a thread."""
         self.kept = Kept()
-        self._turn = asyncio.Lock()
-        self._place: Held | None = None
-        """Among those that may be open. Taken before the file is opened, given back after it was closed."""
-        self._spare: Held | None = None
-        """In its stead, while the file is open for a moment."""
+        self._place = DatabasePlace(budget, folders.namespace)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._comers = 0
         """Lanes that are being made in that place."""
@@ -286,6 +282,8 @@ class Database:
         self._root: Connection | None = None
         self._lanes: dict[Lane, Lanes] = {}
         self._linger = Linger()
+        self._rests = False
+        """The file is open, and nobody uses it."""
         self._takeover = Takeover(budget.inspections)
 
     @property
@@ -304,11 +302,7 @@ class Database:
         short use.
         """
         loop = asyncio.get_running_loop()
-        if self._place is None:
-            if waits:
-                await self._take_place()
-            elif self._spare is None:
-                await self._take_spare()
+        await self._place.take(waits=waits)
         self._comers += 1
         self._loop = loop
         opening = loop.run_in_executor(self._entrance, self._join, lanes)
@@ -321,50 +315,13 @@ class Database:
             )
             raise
 
-    async def _take_place(self) -> None:
-        async with self._turn:
-            if self._place is not None:
-                return
-            self.budget.crowded += 1
-            try:
-                place = await self.budget.places.take(self.folders.namespace)
-            finally:
-                self.budget.crowded -= 1
-            self._keep_place(place)
-
-    async def _take_spare(self) -> None:
-        namespace = self.folders.namespace
-        if (place := self.budget.places.take_now(namespace)) is not None:
-            self._keep_place(place)
-            return
-        spare = await self.budget.spare.take(namespace)
-        if self._place is None and self._spare is None:
-            self._spare = spare
-        else:
-            spare.end()
-
-    def _keep_place(self, place: Held) -> None:
-        if self._place is None:
-            self._place = place
-        else:  # another came first
-            place.end()
-        self._give_back_spare()
-
-    def _give_back_spare(self) -> None:
-        if self._spare is not None:
-            self._spare.end()
-            self._spare = None
-
     def _has_come(self, _: object) -> None:
         self._comers -= 1
         self._give_back_place()
 
     def _give_back_place(self) -> None:
         if self._root is None and not self._changing and not self._comers:
-            if self._place is not None:
-                self._place.end()
-                self._place = None
-            self._give_back_spare()
+            self._place.end()
 
     def leave(self, lane: Lane, last: Callable[[Lane], object] | None = None, *, searched: bool = False) -> None:
         """Give a lane back after `last`; may wait for what it does. The file is closed soon after the last one.
@@ -387,11 +344,10 @@ class Database:
     def _close_soon(self) -> None:
         """Have the file closed if nobody uses it. The caller must hold the state."""
         if not self._lanes and not self._joining and self._root is not None:
-            self._linger.begin(self._is_wanted, self.close_if_idle)
-
-    def _is_wanted(self) -> bool:
-        """Whether others wait for its place."""
-        return self._spare is not None or self.budget.crowded > 0
+            self._linger.begin(self._place.is_wanted, self.close_if_idle)
+            if not self._rests:
+                self._rests = True
+                self.budget.rest(self)
 
     def leave_all(self, lanes: Lanes, last: Callable[[Lane], object] | None = None) -> None:
         """Give all lanes back, the first one after `last`, and open none of them from now on; may wait as `leave`.
@@ -415,6 +371,7 @@ class Database:
             with self._unlocked():
                 root, self._root = self._root, None
                 self.kept.forget()
+                self._rests = False
                 try:
                     self.budget.leave(self)
                     root.close()
@@ -438,7 +395,7 @@ class Database:
             self._changing = False
             self._state.notify_all()
 
-    def _use(self, share: Share) -> bool:
+    def keep_to(self, share: Share) -> bool:
         """Keep to a share of the budget; see `budget`."""
         if (root := self._root) is None:
             return True
@@ -452,6 +409,11 @@ class Database:
             return True
         return True
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Do some work in a thread that may wait; see `budget`."""
+        with suppress(RuntimeError):  # this process ends
+            self.pool.submit(work)
+
     def _open(self) -> None:
         """Open the file, as long as somebody waits for it."""
 
@@ -461,7 +423,7 @@ class Database:
 
         self._file.take(gone)
         try:
-            share = self.budget.enter(self, self.folders.namespace, volume_of(self.folders), self._use)
+            share = self.budget.enter(self, self.folders.namespace, volume_of(self.folders))
             try:
                 self._root = open_database(self.folders, self.name, share.settings(), self._takeover, gone)
             except BaseException:
@@ -470,7 +432,7 @@ class Database:
         except BaseException:
             self._file.end()
             raise
-        self._use(share)  # DuckDB 2.0 does not keep to a spill limit that it is opened with
+        self.budget.opened(self)  # DuckDB 2.0 does not keep to a spill limit that it is opened with, either
 
     def _join(self, lanes: Lanes | None = None) -> Lane:
         lanes = lanes or Lanes()
@@ -478,12 +440,16 @@ class Database:
             self._joining.append(lanes)
             self._linger.end()
             try:
-                while not lanes.closed and (self._changing or self._root is None):
+                while not lanes.closed and (self._changing or self._root is None or self._rests):
                     if self._changing:
                         self._state.wait()
-                    else:
-                        with self._unlocked():
+                        continue
+                    with self._unlocked():
+                        if self._root is None:
                             self._open()
+                        else:
+                            self.budget.wake(self)
+                            self._rests = False
                 if lanes.closed or self._root is None:
                     raise _closed()
                 lane = Lane(self, self._root.cursor())

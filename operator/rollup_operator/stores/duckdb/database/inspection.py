@@ -35,6 +35,7 @@ SECURE = {
     "autoload_known_extensions": False,
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
+    "scheduler_process_partial": True,  # else who sets `threads` waits until the statement under way ends
     "async_threads": 0,  # DuckDB 2.0 may wait for ever if a COPY in other threads is interrupted
 }
 """Settings with which every file is opened."""
