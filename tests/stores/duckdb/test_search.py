@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -218,6 +218,30 @@ async def test_buckets_of_most_documents_come_first_and_the_others_are_counted(a
     }  # fmt: skip
     assert found["h", "t", "s"].left_out == {}
     assert found[("all",)] == LevelBuckets({("t4",): Row(11)}, {(): 24})
+
+
+@pytest.mark.parametrize(("terms", "statements"), [(3, 1), (4, 2)])
+async def test_buckets_are_ranked_only_where_a_level_has_more_than_it_may(
+    at: Embedded, monkeypatch: pytest.MonkeyPatch, terms: int, statements: int
+) -> None:
+    """To plan that takes a tenth of a chart's time."""
+    ran: list[str] = []
+    batches = Lane.batches
+
+    def seen(lane: Lane, statement: str, size: int) -> Iterator[list[tuple[object, ...]]]:
+        ran.append(statement)
+        return batches(lane, statement, size)
+
+    monkeypatch.setattr(Lane, "batches", seen)
+    at.write("rows", [(h * HOUR, 1.0, f"t{n}", 1) for h in range(2) for n in range(terms) for _ in range(1 + n)])
+    level = Level("h", HOURS, (), (Level("t", ByTerms("term", "keyword", 3)),))
+    (found,) = await asked(at, live(EVERYTHING, level))
+    assert {k: r.count for k, r in found["h", "t"].rows.items()} == {
+        (h * HOUR, f"t{n}"): 1 + n for h in range(2) for n in range(terms)[-3:]
+    }
+    assert found["h", "t"].left_out == ({} if terms == 3 else {(h * HOUR,): 1 for h in range(2)})
+    assert len(ran) == statements
+    assert ["row_number()" in statement for statement in ran] == [False, True][:statements]
 
 
 async def test_rows_of_several_values_are_in_each_bucket_once(at: Embedded) -> None:

@@ -23,10 +23,17 @@ from rollup_operator.stores.duckdb.source import digits, sources, spelling
 from rollup_operator.stores.duckdb.source.headers import Wanted
 from rollup_operator.stores.duckdb.source.judged import Judged
 from rollup_operator.stores.duckdb.statements import columns, sql
+from rollup_operator.stores.duckdb.statements.buckets import MoreTerms, answer
 from rollup_operator.stores.duckdb.statements.plan import COUNT, date_key
-from rollup_operator.stores.duckdb.statements.search import Relation, answer, statement
+from rollup_operator.stores.duckdb.statements.search import Relation, Statement, statement
 from rollup_operator.stores.duckdb.target.export import columns_of
-from rollup_operator.stores.errors import DocumentsChanged, SourceInvalid, SourceNotFound
+from rollup_operator.stores.errors import (
+    DocumentsChanged,
+    SearchKeysTooLong,
+    SearchTooLarge,
+    SourceInvalid,
+    SourceNotFound,
+)
 from rollup_operator.stores.search import Documents, Fetch, FieldKind, Partials, Rows, Tier, nothing
 
 _BATCH = 100
@@ -166,11 +173,25 @@ def _search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int, judged: Judg
             asked.append((i, fetch, relation))
     found = [nothing(fetch) for fetch in fetches]
     if asked:
-        made = statement([(fetch, relation) for _, fetch, relation in asked], max_buckets)
-        rows = (row for batch in lane.batches(made.text, _BATCH) for row in batch)
-        for (i, _, _), partials in zip(asked, answer(made, rows), strict=True):
+        answers = _answered(lane, [(fetch, relation) for _, fetch, relation in asked], max_buckets)
+        for (i, _, _), partials in zip(asked, answers, strict=True):
             found[i] = partials
     return found
+
+
+def _answered(lane: Lane, asked: Sequence[tuple[Fetch, Relation]], max_buckets: int) -> Sequence[Partials]:
+    """Ask for all buckets; once more for those of the most documents, where there are more than levels may have."""
+
+    def ask(made: Statement) -> Sequence[Partials]:
+        return answer(made, (row for batch in lane.batches(made.text, _BATCH) for row in batch))
+
+    whole = statement(asked, max_buckets, cuts=False)
+    try:
+        return ask(whole)
+    except (MoreTerms, SearchTooLarge, SearchKeysTooLong, duckdb.OutOfMemoryException):
+        if whole.cuts:
+            raise
+    return ask(statement(asked, max_buckets))
 
 
 def _documents(results: _Results, of: Documents) -> Relation | None:

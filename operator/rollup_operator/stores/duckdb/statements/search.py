@@ -1,4 +1,4 @@
-"""Builds the one statement of a search, and reads its answer. Pure.
+"""Builds the one statement of a search. Pure.
 
 Each relation is scanned once: its rows are summarised by the keys of the innermost levels together, all levels above
 are made of that.
@@ -12,32 +12,25 @@ as bits of one number. It is made into a row of each only in what is summarised.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from sys import getsizeof
-from typing import Any
 
 from rollup_operator.rollup.bounds import Segment
 from rollup_operator.stores.duckdb.statements import columns, conditions, sql
 from rollup_operator.stores.duckdb.statements.columns import Of
 from rollup_operator.stores.duckdb.statements.conditions import FIRST_MS, LAST_MS, Field, Sort, literal, meets
-from rollup_operator.stores.errors import SearchKeysTooLong, SearchTooLarge, SourceInvalid
+from rollup_operator.stores.errors import SourceInvalid
 from rollup_operator.stores.search import (
-    MOST_KEY_BYTES,
     ByPredicate,
     ByTerms,
     ByTime,
     ByWidth,
     Fetch,
     Instant,
-    Keys,
     Level,
-    LevelBuckets,
     Number,
-    Partials,
     Path,
     Predicate,
-    Row,
     Value,
     segments_of,
 )
@@ -101,7 +94,7 @@ class _Sum:
 
 
 @dataclass(slots=True)
-class _ColumnPlace:
+class ColumnPlace:
     """A level of a fetch, or all of it."""
 
     path: Path
@@ -109,10 +102,12 @@ class _ColumnPlace:
     above: "tuple[int, ...]"
     """The places above that have keys, from the top down, and itself."""
     numbers: tuple[Number, ...]
+    limit: int | None
+    """How many buckets the statement leaves it, those of the most documents; None: all of them."""
     inner: list[int] = field(default_factory=list)
 
     @property
-    def limit(self) -> int | None:
+    def most(self) -> int | None:
         """How many buckets it may have."""
         return self.level.by.limit if self.level is not None and isinstance(self.level.by, ByTerms) else None
 
@@ -123,13 +118,18 @@ class Statement:
 
     text: str
     depth: int
-    places: Sequence[Sequence[_ColumnPlace]]
+    places: Sequence[Sequence[ColumnPlace]]
     most: int
+    cuts: bool
+    """Whether it leaves no level more buckets than it may have."""
 
 
-def statement(fetches: Sequence[tuple[Fetch, Relation]], max_buckets: int) -> Statement:
-    """Return the statement that gives the buckets of all fetches. Raises SourceInvalid where a column does not fit."""
-    parts = [_FetchPart(i, fetch, relation) for i, (fetch, relation) in enumerate(fetches)]
+def statement(fetches: Sequence[tuple[Fetch, Relation]], max_buckets: int, *, cuts: bool = True) -> Statement:
+    """Return the statement that gives the buckets of all fetches. Raises SourceInvalid where a column does not fit.
+
+    One that `cuts` ranks the buckets of levels that may have no more than so many, which is long to plan.
+    """
+    parts = [_FetchPart(i, fetch, relation, cuts=cuts) for i, (fetch, relation) in enumerate(fetches)]
     depth = max(len(place.above) for part in parts for place in part.places)
     width = max(len(place.numbers) for part in parts for place in part.places)
     steps = [step for part in parts for step in part.steps()]
@@ -140,37 +140,18 @@ def statement(fetches: Sequence[tuple[Fetch, Relation]], max_buckets: int) -> St
     results = [result for part in parts for result in part.results(depth, mixed)]
     limit = max_buckets + sum(len(part.places) for part in parts) + 1
     text = f"WITH {', '.join(steps)} SELECT * FROM ({' UNION ALL '.join(results)}) LIMIT {limit}"
-    return Statement(text, depth, [part.places for part in parts], max_buckets)
-
-
-def answer(of: Statement, rows: Iterable[Sequence[Any]]) -> Sequence[Partials]:
-    """Return what the rows of a statement say. Raises SearchTooLarge, SearchKeysTooLong."""
-    found: list[dict[Path, LevelBuckets]] = [{place.path: LevelBuckets() for place in places} for places in of.places]
-    buckets = key_bytes = 0
-    texts: dict[str, str] = {}  # each row has a copy of the keys above
-    for i, at, left_out, count, *rest in rows:
-        place = of.places[i][at]
-        keys: Keys = tuple([texts.setdefault(k, k) if type(k) is str else k for k in rest[: len(place.above)]])
-        into = found[i][place.path]
-        if left_out:
-            into.left_out[keys[:-1]] = count
-            continue
-        if place.level is not None and (buckets := buckets + 1) > of.most:
-            raise SearchTooLarge(of.most)
-        if keys and type(keys[-1]) is str:
-            into.key_bytes += (size := getsizeof(keys[-1]))
-            if (key_bytes := key_bytes + size) > MOST_KEY_BYTES:
-                raise SearchKeysTooLong(MOST_KEY_BYTES)
-        into.rows[keys] = Row(count, tuple(rest[of.depth : of.depth + len(place.numbers)]))
-    return found
+    places = [part.places for part in parts]
+    cuts = cuts or all(place.most is None for each in places for place in each)
+    return Statement(text, depth, places, max_buckets, cuts)
 
 
 class _FetchPart:
     """One fetch's part of the statement."""
 
-    def __init__(self, number: int, fetch: Fetch, relation: Relation) -> None:
+    def __init__(self, number: int, fetch: Fetch, relation: Relation, *, cuts: bool) -> None:
         self._n, self._fetch, self._types, self._relation = number, fetch, relation.types, relation.text
-        self.places = [_ColumnPlace((), None, (), fetch.numbers)]
+        self._cuts = cuts
+        self.places = [ColumnPlace((), None, (), fetch.numbers, None)]
         self._add(0, fetch.levels)
         self._keys = {
             i: _key(place.level, self._types, fetch.where)
@@ -185,7 +166,9 @@ class _FetchPart:
     def _add(self, above: int, levels: Sequence[Level]) -> None:
         for level in levels:
             i, outer = len(self.places), self.places[above]
-            self.places.append(_ColumnPlace((*outer.path, level.name), level, (*outer.above, i), level.numbers))
+            place = ColumnPlace((*outer.path, level.name), level, (*outer.above, i), level.numbers, None)
+            place.limit = place.most if self._cuts else None
+            self.places.append(place)
             outer.inner.append(i)
             self._add(i, level.levels)
 
@@ -337,7 +320,7 @@ class _FetchPart:
         by = f" GROUP BY {', '.join(here)}" if here else ""
         return f"SELECT {', '.join([*given, *found])} FROM {source}{by}"
 
-    def _exploded(self, place: _ColumnPlace, source: str, rest: Sequence[str]) -> str:
+    def _exploded(self, place: ColumnPlace, source: str, rest: Sequence[str]) -> str:
         """Return the relation of a summary with a row for each of a place's buckets that it is part of."""
         names: list[str] = []
         for k in place.above:  # one after the other: side by side they would be read in pairs
@@ -365,7 +348,7 @@ class _FetchPart:
         limit = self.places[i].limit
         return self._below_kept(i) if limit is None else f"(SELECT * FROM {self._step('t', i)} WHERE r <= {limit})"
 
-    def _names(self, place: _ColumnPlace) -> list[str]:
+    def _names(self, place: ColumnPlace) -> list[str]:
         return [f"q{k}" for k in place.above]
 
     def _sum_name(self, number: Number) -> str:
