@@ -43,6 +43,7 @@ def read(lane: Lane, pattern: str, own: str, spec: RollupJobSpec | None) -> dict
     Raises SourceNotFound, ForbiddenSource, SourceInvalid.
     """
     found = sources.find(pattern, own, lane, Wanted.of(spec, {}) if spec is not None else Wanted())
+    sources.check_columns(lane, found)
     if spec is not None:
         spelling.check(lane, spec, found)
         fitting.check(lane, spec, found)

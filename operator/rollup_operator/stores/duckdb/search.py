@@ -237,6 +237,7 @@ def _rows(lane: Lane, results: _Results, of: Rows, judged: Judged) -> Relation |
     relation = found.relation(catalog)
 
     def judge() -> Mapping[str, str]:
+        sources.check_columns(lane, found)
         spelling.check(lane, of.spec, found)
         types = {str(n): str(type_) for n, type_, *_ in lane.execute(f"DESCRIBE SELECT * FROM {relation}")}
         digits.check(lane, of.spec, found, types)

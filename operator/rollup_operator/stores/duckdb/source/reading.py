@@ -78,6 +78,7 @@ class Reading:
         spec = config.spec
         written = claims.columns_written(lane, config.key)
         found = sources.find(spec.index_pattern, spec.rollup_index, lane, Wanted.of(spec, written or {}))
+        sources.check_columns(lane, found)
         spelling.check(lane, spec, found)
         judging.check_names(spec, found.dialects)
         note = fitting.check(lane, spec, found)

@@ -28,6 +28,10 @@ _OF_COLUMN = 9 << 10
 """Bytes of memory that DuckDB takes for each of these."""
 _OF_FOOTERS = 12
 """DuckDB takes so much more memory than the footers of all Parquet files together are long."""
+_LEAST_OF_COLUMN = 8
+"""Bytes that a column takes in a Parquet footer at least."""
+_OF_LISTS = 4
+"""Names that all lists and maps of a file have for their parts."""
 MOST_CELLS = 300_000
 """Different columns of CSV files, times the ways in which the files are written: each way has to name all columns."""
 MOST_LETTERS = 8 << 20
@@ -59,6 +63,8 @@ class SourceFiles:
     """All files, open."""
     seen_ns: int = 0
     """The latest change of the source's files that was seen, by the clock of their volume."""
+    footers: int = 0
+    """Bytes of the footers of all Parquet files."""
 
     @property
     def count(self) -> int:
@@ -132,9 +138,25 @@ def _sources(
         written.setdefault(options, []).append(path)
         dialects.setdefault(options, settled[number])
     paths = {options: tuple(found) for options, found in written.items()}
-    return SourceFiles(
-        tuple(tables), tuple(parquet), paths, tuple(dialects.values()), tuple(files.values()), _seen_ns(files.values())
-    )
+    fds = tuple(files.values())
+    return SourceFiles(tuple(tables), tuple(parquet), paths, tuple(dialects.values()), fds, _seen_ns(fds), footers)
+
+
+def check_columns(lane: Lane, found: SourceFiles) -> None:
+    """Raise SourceInvalid if the Parquet files have too many columns, parts of columns among them.
+
+    For a statement that reads them, DuckDB takes time that grows with the square of their number, and is not
+    interrupted meanwhile.
+    """
+    if found.footers <= _LEAST_OF_COLUMN * headers.MOST_COLUMNS:
+        return
+    ((columns,),) = lane.execute(f"SELECT count(DISTINCT name) - 1 FROM parquet_schema({sql.path_list(found.parquet)})")
+    assert isinstance(columns, int)
+    if columns > headers.MOST_COLUMNS + _OF_LISTS:
+        raise SourceInvalid(
+            f"{_FIELD}: its Parquet files have {columns} columns together, parts of columns among them, above "
+            f"{headers.MOST_COLUMNS}: name fewer files, or write files with fewer columns"
+        )
 
 
 def _hold_heads(lane: Lane, needed: int, *, beside: bool) -> None:
