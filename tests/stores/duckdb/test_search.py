@@ -13,7 +13,7 @@ import pytest
 
 from rollup_operator.rollup.bounds import Bounds
 from rollup_operator.stores.base import Store
-from rollup_operator.stores.duckdb import claims
+from rollup_operator.stores.duckdb import claims, search
 from rollup_operator.stores.duckdb.database.database import Lane
 from rollup_operator.stores.errors import (
     DocumentsChanged,
@@ -220,9 +220,9 @@ async def test_buckets_of_most_documents_come_first_and_the_others_are_counted(a
     assert found[("all",)] == LevelBuckets({("t4",): Row(11)}, {(): 24})
 
 
-@pytest.mark.parametrize(("terms", "statements"), [(3, 1), (4, 2)])
+@pytest.mark.parametrize(("terms", "ranked"), [(3, [False, False]), (4, [False, True, True])])
 async def test_buckets_are_ranked_only_where_a_level_has_more_than_it_may(
-    at: Embedded, monkeypatch: pytest.MonkeyPatch, terms: int, statements: int
+    at: Embedded, monkeypatch: pytest.MonkeyPatch, terms: int, ranked: list[bool]
 ) -> None:
     """To plan that takes a tenth of a chart's time."""
     ran: list[str] = []
@@ -235,13 +235,26 @@ async def test_buckets_are_ranked_only_where_a_level_has_more_than_it_may(
     monkeypatch.setattr(Lane, "batches", seen)
     at.write("rows", [(h * HOUR, 1.0, f"t{n}", 1) for h in range(2) for n in range(terms) for _ in range(1 + n)])
     level = Level("h", HOURS, (), (Level("t", ByTerms("term", "keyword", 3)),))
-    (found,) = await asked(at, live(EVERYTHING, level))
-    assert {k: r.count for k, r in found["h", "t"].rows.items()} == {
-        (h * HOUR, f"t{n}"): 1 + n for h in range(2) for n in range(terms)[-3:]
-    }
-    assert found["h", "t"].left_out == ({} if terms == 3 else {(h * HOUR,): 1 for h in range(2)})
-    assert len(ran) == statements
-    assert ["row_number()" in statement for statement in ran] == [False, True][:statements]
+    store = at.store()
+    try:
+        for _ in range(2):  # the second time it is known
+            (found,) = await store.search([live(EVERYTHING, level)])
+            assert {k: r.count for k, r in found["h", "t"].rows.items()} == {
+                (h * HOUR, f"t{n}"): 1 + n for h in range(2) for n in range(terms)[-3:]
+            }
+            assert found["h", "t"].left_out == ({} if terms == 3 else {(h * HOUR,): 1 for h in range(2)})
+    finally:
+        await store.close()
+    assert ["row_number()" in statement for statement in ran] == ranked
+
+
+def test_few_kinds_of_searches_are_known_to_find_very_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each search may be of another kind."""
+    monkeypatch.setattr(search, "MOST_WIDE", 2)
+    wide = search.Wide()
+    for kind in range(3):
+        wide.add(kind)
+    assert [kind in wide for kind in range(3)] == [False, False, True]
 
 
 async def test_rows_of_several_values_are_in_each_bucket_once(at: Embedded) -> None:

@@ -34,10 +34,12 @@ from rollup_operator.stores.errors import (
     SourceInvalid,
     SourceNotFound,
 )
-from rollup_operator.stores.search import Documents, Fetch, FieldKind, Partials, Rows, Tier, nothing
+from rollup_operator.stores.search import ByTerms, Documents, Fetch, FieldKind, Level, Partials, Rows, Tier, nothing
 
 _BATCH = 100
 """Rows of an answer that are taken at once: meanwhile nothing else of this process goes on. Each may have long keys."""
+MOST_WIDE = 1000
+"""Kinds of searches of one store that are known to have many buckets."""
 _KINDS: Mapping[str, FieldKind] = {"VARCHAR": "keyword", "BIGINT": "long", "DOUBLE": "double"}
 
 
@@ -105,13 +107,40 @@ def _tier(lane: Lane, record: ClaimRow, spec: RollupJobSpec) -> Tier:
     return Tier(key, spec, first, end, kinds, record.owner, place=record.target, last_ms=last)
 
 
-def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int, judged: Judged) -> list[Partials]:
-    """Answer fetches by one statement.
+class Wide:
+    """Which kinds of searches of a store found more buckets of a level than it may have. May be used by any thread."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+
+    @staticmethod
+    def kind(fetches: Iterable[Fetch]) -> int:
+        """Return a number for the kind: what is read, and the fields whose values are looked for."""
+        return hash(tuple((_key_of(f.relation), isinstance(f.relation, Rows), _terms_in(f.levels)) for f in fetches))
+
+    def __contains__(self, kind: int) -> bool:
+        return kind in self._known
+
+    def add(self, kind: int) -> None:
+        """Take one in. Of very many all are forgotten: each is found out anew then, by one more statement."""
+        if len(self._known) >= MOST_WIDE:
+            self._known.clear()
+        self._known.add(kind)
+
+
+def _terms_in(levels: Iterable[Level]) -> Hashable:
+    return tuple(
+        (level.by.field if isinstance(level.by, ByTerms) else None, _terms_in(level.levels)) for level in levels
+    )
+
+
+def search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int, judged: Judged, wide: Wide) -> list[Partials]:
+    """Answer fetches by one statement, or by two.
 
     Raises SearchTooLarge, SearchKeysTooLong, DocumentsChanged, and the errors of a source.
     """
     try:
-        return _search(lane, fetches, max_buckets, judged)
+        return _search(lane, fetches, max_buckets, judged, wide)
     except duckdb.Error:
         # A result that was dropped before the statement began is no table any more.
         now = _results(lane, fetches)
@@ -161,7 +190,7 @@ def _key_of(of: Rows | Documents) -> _Key:
     return (of.spec.rollup_index if isinstance(of, Rows) else of.rollup_index), of.job_id
 
 
-def _search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int, judged: Judged) -> list[Partials]:
+def _search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int, judged: Judged, wide: Wide) -> list[Partials]:
     asked: list[tuple[int, Fetch, Relation]] = []
     known: dict[int, Relation | None] = {}
     results = _results(lane, fetches)
@@ -173,24 +202,29 @@ def _search(lane: Lane, fetches: Sequence[Fetch], max_buckets: int, judged: Judg
             asked.append((i, fetch, relation))
     found = [nothing(fetch) for fetch in fetches]
     if asked:
-        answers = _answered(lane, [(fetch, relation) for _, fetch, relation in asked], max_buckets)
+        answers = _answered(lane, [(fetch, relation) for _, fetch, relation in asked], max_buckets, wide)
         for (i, _, _), partials in zip(asked, answers, strict=True):
             found[i] = partials
     return found
 
 
-def _answered(lane: Lane, asked: Sequence[tuple[Fetch, Relation]], max_buckets: int) -> Sequence[Partials]:
-    """Ask for all buckets; once more for those of the most documents, where there are more than levels may have."""
+def _answered(lane: Lane, asked: Sequence[tuple[Fetch, Relation]], max_buckets: int, wide: Wide) -> Sequence[Partials]:
+    """Ask for all buckets; once more for those of the most documents, where there are more than levels may have.
+
+    Searches of a kind that had too many are asked for the latter at once.
+    """
 
     def ask(made: Statement) -> Sequence[Partials]:
         return answer(made, (row for batch in lane.batches(made.text, _BATCH) for row in batch))
 
-    whole = statement(asked, max_buckets, cuts=False)
-    try:
-        return ask(whole)
-    except (MoreTerms, SearchTooLarge, SearchKeysTooLong, duckdb.OutOfMemoryException):
-        if whole.cuts:
-            raise
+    if (kind := Wide.kind(fetch for fetch, _ in asked)) not in wide:
+        whole = statement(asked, max_buckets, cuts=False)
+        try:
+            return ask(whole)
+        except (MoreTerms, SearchTooLarge, SearchKeysTooLong, duckdb.OutOfMemoryException):
+            if whole.cuts:
+                raise
+            wide.add(kind)
     return ask(statement(asked, max_buckets))
 
 

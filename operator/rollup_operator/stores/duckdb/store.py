@@ -88,6 +88,7 @@ class DuckDBStore:
         self._lanes = Lanes()
         self._searches = asyncio.Semaphore(_SEARCHES)
         self._judged = judged or Judged()
+        self._wide = searches.Wide()
 
     @property
     def distribution(self) -> str:
@@ -167,13 +168,13 @@ class DuckDBStore:
     async def search(
         self, fetches: Sequence[Fetch], *, max_buckets: int = MAX_BUCKETS, seconds: float = SEARCH_SECONDS
     ) -> Sequence[Partials]:
-        """Answer by one statement, on a connection of its own."""
+        """Answer by one statement, or by two where a level has very many buckets, on a connection of its own."""
         patterns = {f.relation.index_pattern for f in fetches if isinstance(f.relation, Rows)}
         reads_files = any(sources.is_files(part) for pattern in patterns for part in pattern.split(","))
         async with self._searching(seconds), self._searches:
             return await self._with_lane(
                 "searching",
-                lambda lane: searches.search(lane, fetches, max_buckets, self._judged),
+                lambda lane: searches.search(lane, fetches, max_buckets, self._judged, self._wide),
                 [nothing(fetch) for fetch in fetches],
                 make=reads_files,
                 interruptible=True,
