@@ -56,6 +56,27 @@ def test_what_is_held_grows_only_as_far_as_another_would_get_it() -> None:
     assert shares.taken == 90
 
 
+async def test_who_has_more_than_those_who_wait_gives_way() -> None:
+    shares = Shares(6)
+    assert full(shares, "greedy") == 3
+    held = shares.take_now("modest")
+    assert held is not None
+    assert not shares.gives_way("modest")
+    waiting = [asyncio.ensure_future(shares.take("greedy"))]
+    await asyncio.sleep(0)
+    assert (shares.gives_way("greedy"), shares.gives_way("modest")) == (True, False)
+    assert full(shares, "third") == 1
+    assert full(shares, "fourth") == 1
+    waiting.append(asyncio.ensure_future(shares.take("new")))
+    await asyncio.sleep(0)
+    assert shares.gives_way("modest")
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    assert not shares.gives_way("greedy")
+    held.end()
+
+
 async def test_turns_go_round_among_those_who_wait() -> None:
     shares, order = Shares(1), list[str]()
     held = await shares.take("z")

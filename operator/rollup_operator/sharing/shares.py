@@ -68,6 +68,11 @@ class Shares:
         """Return how much this user holds."""
         return self._held.get(who, 0)
 
+    def gives_way(self, who: Hashable) -> bool:
+        """Whether somebody waits who holds less than this user, or this user does. May be called from any thread."""
+        held = self.held(who)
+        return any(other == who or self.held(other) < held for other in tuple(self._lines))
+
     def fits(self, who: Hashable, amount: int) -> bool:
         """Whether this user may have that much now."""
         left, held = self.size - self.taken - amount, self.held(who)

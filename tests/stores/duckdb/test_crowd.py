@@ -78,5 +78,5 @@ async def test_a_run_takes_no_place_that_is_kept_for_settling(crowded: Embedded)
 
 async def until_crowded(store: Embedded) -> None:
     async with asyncio.timeout(SECONDS):
-        while not store.budget.crowded:  # noqa: ASYNC110 - it announces nothing
+        while not store.budget.places.waiting:  # noqa: ASYNC110 - it announces nothing
             await asyncio.sleep(0.01)

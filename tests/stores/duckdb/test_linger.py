@@ -9,6 +9,8 @@ import pytest
 from rollup_operator.stores.duckdb import Budget
 from rollup_operator.stores.duckdb.database import lingering
 from rollup_operator.stores.duckdb.database.budget import LEAST_MEMORY
+from rollup_operator.stores.duckdb.database.database import Database
+from rollup_operator.stores.duckdb.database.folders import Folders
 from support.embedded import Embedded
 
 SECONDS = 10.0
@@ -71,6 +73,29 @@ async def test_whoever_waits_for_a_place_gets_that_of_a_file_that_was_searched(
     assert not all(at.base.is_open for at in searched)
     for store in stores:
         await store.close()
+
+
+async def test_a_namespace_that_waits_for_more_places_takes_none_of_one_that_has_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lingering, "SEARCHED_S", 1e6)
+    budget = Budget(12 * LEAST_MEMORY)
+    at = Embedded(tmp_path, budget=budget)
+    store = at.store()
+    (tmp_path / "greedy").mkdir()
+    greedy = [Database.at(Folders.of(tmp_path, "greedy"), f"{n}.duckdb", budget) for n in range(4)]
+    lanes = [await database.lane() for database in greedy[:3]]
+    waiting = asyncio.ensure_future(greedy[3].lane())
+    await made(at)
+    await store.tiers(["out"])
+    await asyncio.sleep(3 * lingering.LINGER_S)
+    assert (at.base.is_open, waiting.done()) == (True, False)
+    await store.close()
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    for database, lane in zip(greedy, lanes, strict=False):
+        await asyncio.to_thread(database.leave, lane)
+        await asyncio.to_thread(database.close_if_idle)
 
 
 async def test_a_timer_that_is_late_ends_nothing_of_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:

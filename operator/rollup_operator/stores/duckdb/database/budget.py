@@ -133,8 +133,6 @@ class Budget:
         """Places for open databases."""
         self.spare = Shares(max(2, places // 2))
         """For more of them, each open for a moment: settling a job waits for no run."""
-        self.crowded = 0
-        """How many databases wait for a place."""
         self._beyond = max(0, memory - places * LEAST_MEMORY)
         self.inspections = Inspections()
         """Of files that users made: what they take is beside the budget, and one file is opened at a time."""

@@ -29,12 +29,7 @@ class DatabasePlace:
         async with self._turn:
             if self._place is not None:
                 return
-            self._budget.crowded += 1
-            try:
-                place = await self._budget.places.take(self._namespace)
-            finally:
-                self._budget.crowded -= 1
-            self._keep(place)
+            self._keep(await self._budget.places.take(self._namespace))
 
     async def _take_spare(self) -> None:
         if (place := self._budget.places.take_now(self._namespace)) is not None:
@@ -66,5 +61,5 @@ class DatabasePlace:
         self._end_spare()
 
     def is_wanted(self) -> bool:
-        """Whether others wait for it."""
-        return self._spare is not None or self._budget.crowded > 0
+        """Whether others wait for it who have fewer places than this namespace, or others of this namespace do."""
+        return self._spare is not None or self._budget.places.gives_way(self._namespace)
