@@ -330,7 +330,7 @@ class DuckDBStore:
         try:
             if ends:
                 return await lane.run_in_reserve(what, work)
-            return await lane.run(what, work, interruptible=interruptible)
+            return await lane.run(what, work, interruptible=interruptible, at_once=searches)
         finally:
             await self._leave(lane, searched=searches)
 

@@ -23,6 +23,7 @@ from typing import Protocol
 
 from rollup_operator.sharing.shares import Shares
 from rollup_operator.stores.duckdb.database.inspection import Inspections
+from rollup_operator.stores.duckdb.database.work_turns import WorkTurns
 
 LEAST_MEMORY = 32 << 20
 """Bytes with which a database works, slowly."""
@@ -123,7 +124,7 @@ class Heads:
 
 
 class Budget:
-    """The shared budget. Its methods may be called from any thread; `places` and `spare` belong to the event loop."""
+    """The shared budget. Methods may be called from any thread; `places`, `spare`, `turns` belong to the event loop."""
 
     def __init__(self, memory: int, threads: int = 0, spill: int = 0) -> None:
         """In bytes. No `threads`: one for each processor. No `spill`: a quarter of the volume of the data root."""
@@ -133,6 +134,10 @@ class Budget:
         """Places for open databases."""
         self.spare = Shares(max(2, places // 2))
         """For more of them, each open for a moment: settling a job waits for no run."""
+        self.namespaces = 0
+        """Of how many the databases are in use."""
+        self.turns = WorkTurns(self.threads, lambda: self.namespaces)
+        """At the processors."""
         self._beyond = max(0, memory - places * LEAST_MEMORY)
         self.inspections = Inspections()
         """Of files that users made: what they take is beside the budget, and one file is opened at a time."""
@@ -233,6 +238,7 @@ class Budget:
         asked = []
         with self._lock:
             used, taken = self._used(), self._taken()
+            self.namespaces = len(used)
             for more in False, True:
                 for this in self._open.values():
                     fair = self._fair(this, used)

@@ -131,13 +131,13 @@ class Lane:
                 raise
             return result
 
-    async def run(self, what: str, work: Callable[["Lane"], T], *, interruptible: bool) -> T:
-        """Run `work` in a worker thread. Raises StoreError.
+    async def run(self, what: str, work: Callable[["Lane"], T], *, interruptible: bool, at_once: bool = False) -> T:
+        """Run `work` in a worker thread, `at_once` or after other work of its namespace. Raises StoreError.
 
         A cancellation reaches the caller when the work has ended: interrupted or, if it must not be, finished,
         if that takes no longer than PATIENCE_S.
         """
-        async with self._turn:
+        async with self._turn, self._database.budget.turns.taking(self.folders.namespace, at_once=at_once):
             self._interruptible = interruptible
             self.doing = (what, time.monotonic())
             cancelled = threading.Event()
@@ -153,12 +153,12 @@ class Lane:
     async def run_in_reserve(self, what: str, work: Callable[["Lane"], T]) -> T:
         """Run `work`, which ends something and must be finished, even if the volume is full. Raises StoreError."""
         try:
-            return await self.run(what, work, interruptible=False)
+            return await self.run(what, work, interruptible=False, at_once=True)
         except VolumeFull:
             loop, database = asyncio.get_running_loop(), self._database
             if not await loop.run_in_executor(database.pool, reserve.give_up, database.folders, database.name):
                 raise
-            return await self.run(what, work, interruptible=False)
+            return await self.run(what, work, interruptible=False, at_once=True)
 
     async def _end(self, future: "asyncio.Future[T]", cancelled: threading.Event, patience: float) -> None:
         """Wait until work is over; after that many seconds, interrupt it."""
