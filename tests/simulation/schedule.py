@@ -136,6 +136,10 @@ LEFT = 0.1
 """How many schedules end with a job that goes while its store is away, so that its claim stays, and another one that is
 created in its place."""
 
+UNSEEN = 0.1
+"""How many schedules end with a restore of etcd to before the first run of a job, while that run is at work: the job is
+stopped and has no finalizer then, and only the store tells that its claim is held."""
+
 REPEATED = {"0s": 0.0, "100ms": 0.1, "1s": 1.0}
 """For how long such a client waits, in seconds too."""
 
@@ -191,6 +195,7 @@ class _Draw:
             self._steps.append(Step(round(self._at, 3), "restore", value=random.choice((None, "cold"))))
         self._miss(Random(f"missed {seed}"))
         self._leave(Random(f"left {seed}"))
+        self._unsee(Random(f"unseen {seed}"))
         weathers = (CALM, BREEZE, BREEZE, ROUGH, STORM)
         api, store = random.choice(weathers), random.choice(weathers)
         return Schedule(seed, self._jobs, tuple(self._steps), api, store, flips=random.random() < 0.3)
@@ -257,6 +262,24 @@ class _Draw:
             (0.0, "delete", job, None),
             (random.choice((3.0, 5.0, 8.0)), "create", job, None),
             (0.0, "ask", job, "stopped"),
+        ):
+            at += pause
+            self._steps.append(Step(round(at, 3), do, on, value))
+
+    def _unsee(self, random: Random) -> None:
+        """Let a restore undo all that a job shows of its run, after all other steps. As in `_miss`."""
+        if random.random() >= UNSEEN:
+            return
+        job, at = random.choice(list(self._jobs)), max(step.at for step in self._steps) + 1.0
+        for pause, do, on, value in (
+            (0.0, "create_store", "", None),
+            (0.0, "delete", job, None),
+            (3.0, "create", job, None),
+            (0.0, "ask", job, "stopped"),
+            (1.0, "backup", "", None),
+            (0.0, "ask", job, "started"),
+            (1.0, "run_now", job, None),
+            (random.choice((0.06, 0.12, 0.2, 0.4)), "restore", "", random.choice((None, "cold", "cold"))),
         ):
             at += pause
             self._steps.append(Step(round(at, 3), do, on, value))
