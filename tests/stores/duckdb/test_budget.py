@@ -1,6 +1,7 @@
 """How what all open databases may take together is divided among them."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -91,6 +92,42 @@ def test_a_database_that_is_open_and_not_used_takes_nothing_from_those_that_are(
     for each in (used, *others):
         budget.leave(each)
     assert budget._open == {}
+
+
+def test_what_a_database_is_being_given_is_given_to_no_other() -> None:
+    """It may take long to keep to a share, and the next one who comes has a part of that by then."""
+    budget, asked, may_go_on = Budget(MEMORY, threads=8), threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    class Slow(Known):
+        def keep_to(self, share: Share) -> bool:
+            if threads:
+                asked.set()
+                assert may_go_on.wait(30)
+            return super().keep_to(share)
+
+    first, slow = Known(budget, "b"), Slow(budget, "a")
+    settled(budget, [first, slow])
+
+    def in_a_thread(work: Callable[[], None]) -> None:
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+
+    slow.later = in_a_thread  # type: ignore[method-assign]
+    budget.leave(first)
+    assert asked.wait(30)
+    try:
+        another = Known(budget, "c")
+        for _ in range(100):
+            budget._divide_again()
+        assert BEYOND * 3 // 4 + another.beyond <= BEYOND
+    finally:
+        may_go_on.set()
+    for thread in tuple(threads):
+        thread.join(30)
+    settled(budget, [slow, another])
+    assert BEYOND / 3 < slow.beyond <= BEYOND / 2
+    assert BEYOND / 3 < another.beyond <= BEYOND / 2
 
 
 def test_a_quarter_of_the_volume_is_for_what_is_spilled() -> None:

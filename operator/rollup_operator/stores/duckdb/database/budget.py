@@ -78,6 +78,8 @@ class _Open:
     """To which it keeps."""
     wanted: Share
     """To which it keeps soon."""
+    asked: Share
+    """To which it may keep already: what it is asked to keep to now, or else its share."""
     rests: bool = False
     turn: threading.Lock = field(default_factory=threading.Lock)
     """Held while it is asked to keep to another share."""
@@ -85,7 +87,7 @@ class _Open:
     @property
     def memory(self) -> int:
         """The most that it may take now."""
-        return max(self.share.memory, self.wanted.memory)
+        return max(self.share.memory, self.wanted.memory, self.asked.memory)
 
 
 class Heads:
@@ -156,8 +158,8 @@ class Budget:
         """
         with self._lock:
             least = Share(LEAST_MEMORY, 1, 0)
-            new = self._open[database] = _Open(database, namespace, volume, least, least)
-            new.share = new.wanted = share = self._grown(new, self._fair(new, self._used()), self._taken())
+            new = self._open[database] = _Open(database, namespace, volume, least, least, least)
+            new.share = new.wanted = new.asked = share = self._grown(new, self._fair(new, self._used()), self._taken())
         self._divide()
         return share
 
@@ -256,11 +258,11 @@ class Budget:
     def _keep(self, this: _Open) -> None:
         """Have a database keep to the share that it is to. May wait for what it does."""
         with this.turn:
-            while (share := this.wanted) != this.share and self._open.get(this.sharer) is this:
+            while (share := self._next(this)) is not None:
                 kept = this.sharer.keep_to(share)
                 with self._lock:
+                    this.share = this.asked = share if kept else this.share
                     if kept:
-                        this.share = share
                         continue
                     this.wanted = this.share
                     if self._again is None:
@@ -269,6 +271,14 @@ class Budget:
                         self._again.start()
                     return
         self._divide()
+
+    def _next(self, this: _Open) -> Share | None:
+        """Return what a database is to be asked to keep to, which counts as its own from now on; None: nothing."""
+        with self._lock:
+            if this.wanted == this.share or self._open.get(this.sharer) is not this:
+                return None
+            this.asked = this.wanted
+            return this.asked
 
     def _divide_again(self) -> None:
         with self._lock:
