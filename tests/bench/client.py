@@ -106,6 +106,14 @@ class Server:
                 return
             before = after
 
+    async def await_applies(self, group: str, seconds: float = 2.0, limit: float = 60.0) -> None:
+        """Return once nothing has been applied for a while. Raises TimeoutError."""
+        applied, before = (False, "APPLY"), -1
+        async with asyncio.timeout(limit):
+            while (after := (await self.requests(group))[applied]) != before:
+                before = after
+                await asyncio.sleep(seconds)
+
 
 class Jobs:
     """The RollupJobs of one group in the namespace `default`, seen through one watch."""

@@ -125,8 +125,8 @@ async def stops(subject: Subject, names: Sequence[str]) -> Block:
 async def waiters(subject: Subject, count: int) -> dict[str, Any]:
     """Let `count` clients stop the jobs and wait, spread evenly. Tells how long after its job's stop each was answered.
 
-    No status can be written until all of them wait: the first jobs would else be stopped long before the last client
-    has been heard. The stop is when the bench's own watch showed it.
+    No status can be written until all of them wait, and all that they ask for is recorded: the first jobs would else be
+    stopped long before the last client has been heard. The stop is when the bench's own watch showed it.
     """
     jobs = subject.jobs
     await jobs.all_started(subject.names)
@@ -144,6 +144,7 @@ async def waiters(subject: Subject, count: int) -> dict[str, Any]:
         asked = asyncio.gather(*_ask(subject, clients, [(name, "120s") for name in targets]), return_exceptions=True)
         await _all_wait(subject, count)
         arrived = now() - began
+        await jobs.server.await_applies(jobs.group)  # a client counts as waiting before its stop is recorded
         await hold.end()
         replies = await asked
         took = now() - began
