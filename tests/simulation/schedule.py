@@ -136,7 +136,7 @@ LEFT = 0.1
 """How many schedules end with a job that goes while its store is away, so that its claim stays, and another one that is
 created in its place."""
 
-UNSEEN = 0.1
+UNSEEN = 0.05
 """How many schedules end with a restore of etcd to before the first run of a job, while that run is at work: the job is
 stopped and has no finalizer then, and only the store tells that its claim is held."""
 
